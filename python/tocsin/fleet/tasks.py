@@ -133,7 +133,6 @@ class _NewZtocs(MeteredSink):
     def __init__(self, inner: RegistryStore, meter: Meter) -> None:
         super().__init__(inner, meter)
         self._store = inner
-        self._counted = meter
 
     def put_blob(
         self,
@@ -147,7 +146,7 @@ class _NewZtocs(MeteredSink):
         if not isinstance(source, bytes) or digest is not None:
             return super().put_blob(source, digest=digest, size=size, media_type=media_type)
         put = self._store.put_new_blob(source, media_type=media_type)
-        self._counted.add("ztocs", put.size)
+        self._meter.add("ztocs", put.size)
         return put
 
 

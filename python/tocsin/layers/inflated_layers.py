@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOCK = "lock"
+DATA = "data"
+"""Name of the file with the uncompressed layer."""
+SPANS = "spans"
+"""Name of the file with the digests of its spans."""
 _NAME = re.compile(r"([0-9a-f]{64})-([0-9a-f]{1,64})")
-_REMOVED_FIRST = ("spans", "ztoc")
+_REMOVED_FIRST = (SPANS, "ztoc")
 """The files that make the data valid: without them, a partly removed layer is not used."""
 _ABANDONED_AFTER = 86_400
 """Seconds without a write after which a half-written file is removed."""

@@ -22,7 +22,7 @@ from tocsin import operating_system as system
 from tocsin.errors import TocsinError
 from tocsin.layers.cache_space import INFLATED
 from tocsin.layers.forking import forget_after_fork
-from tocsin.layers.inflated_layers import LOCK
+from tocsin.layers.inflated_layers import DATA, LOCK, SPANS
 from tocsin.layers.untrusted_directory import (
     UntrustedFileError,
     open_directory,
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
 
     from tocsin.model.digest import Digest
 
-DATA = "data"
-"""Name of the file with the uncompressed layer."""
-SPANS = "spans"
-"""Name of the file with the digests of the spans."""
 _MAGIC = b"tocsin spans 1\n\0"
 _DIGEST_SIZE = 32
 _MISSING = bytes(_DIGEST_SIZE)

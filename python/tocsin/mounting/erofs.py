@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tocsin.errors import TocsinError
+from tocsin.layers.inflated_layers import DATA
 from tocsin.mounting import mount_points, system_calls
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 _METADATA = "image"
 """Name of the file with the metadata, as the core serves it."""
-_DATA = "data"
-"""Name of the file with the inflated layer in a directory of the cache, as the core makes it."""
 _END_TIMEOUT = 1.0
 """Seconds to wait for the end of the FUSE file system, which programs may still use."""
 
@@ -123,7 +122,7 @@ class ErofsMount:
 
     def _kept(self) -> list[Path] | None:
         """Return the files of all layers; ``None`` unless all data is in them, and correct."""
-        kept = [Path(each.directory) / _DATA for each in self._layers if each.directory is not None]
+        kept = [Path(each.directory) / DATA for each in self._layers if each.directory is not None]
         return kept if len(kept) == len(self._layers) and self._core.check_all() else None
 
     @contextmanager

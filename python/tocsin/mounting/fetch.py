@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tocsin.errors import NotFoundError, RegistryError
 from tocsin.layers.cache_contents import prune_cache
 from tocsin.layers.cache_space import disk_size
+from tocsin.layers.inflated_layers import DATA
 from tocsin.model.document import seconds_of, text_of
 from tocsin.model.events import Advanced
 from tocsin.mounting.engine import Engine
@@ -32,8 +33,6 @@ _POLL_INTERVAL = 0.02
 """Seconds between two checks of the progress; short, since a cached image takes no longer."""
 _MAX_FAILURES = 12
 """Number of requests that may fail since data arrived last; each was repeated by the transport."""
-_DATA = "data"
-"""Name of the file with the inflated spans of a layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,4 +204,4 @@ def _layers(opened: OpenedImage) -> tuple[FetchedLayer, ...]:
 
 
 def _size_of(directory: str | None) -> int:
-    return 0 if directory is None else disk_size((Path(directory) / _DATA).stat())
+    return 0 if directory is None else disk_size((Path(directory) / DATA).stat())

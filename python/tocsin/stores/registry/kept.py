@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from threading import Lock
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from tocsin.stores.http.transport import Transport
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from tocsin.stores.registry.auth import Authenticator
     from tocsin.stores.registry.place import Place
-
-_Value = TypeVar("_Value")
 
 MAX_KEPT_HOSTS = 32
 """Maximum number of hosts with open connections; each has about as many as there are threads."""
@@ -73,10 +71,15 @@ class KeptConnections:
         self, transport: Transport, repository: str, make: Callable[[], Authenticator]
     ) -> Authenticator:
         """Return the authenticator of a repository, with the tokens that it has already."""
+        key = transport, repository
         with self._lock:
-            return _kept(
-                self._authenticators, (transport, repository), make, MAX_KEPT_AUTHENTICATORS
-            )
+            found = self._authenticators.get(key)
+            if found is None:
+                found = self._authenticators[key] = make()
+            self._authenticators.move_to_end(key)
+            if len(self._authenticators) > MAX_KEPT_AUTHENTICATORS:
+                self._authenticators.popitem(last=False)
+            return found
 
     def close(self) -> None:
         """Close the connections and forget the tokens."""
@@ -108,18 +111,3 @@ class _KeptTransport(Transport):
     def drop(self) -> None:
         """Close the connections; requests that are running are not affected."""
         super().close()
-
-
-def _kept(
-    values: OrderedDict[Hashable, _Value],
-    key: Hashable,
-    make: Callable[[], _Value],
-    limit: int,
-) -> _Value:
-    value = values.get(key)
-    if value is None:
-        value = values[key] = make()
-    values.move_to_end(key)
-    if len(values) > limit:
-        values.popitem(last=False)
-    return value
