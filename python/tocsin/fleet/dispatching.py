@@ -70,7 +70,7 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a dispatcher runs, and who learns of the results.
+    """What a dispatcher runs, and what it calls with the results.
 
     Attributes:
         next_items: returns the items of the next task; empty if nothing can start now.

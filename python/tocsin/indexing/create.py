@@ -107,9 +107,10 @@ def create_with(
 ) -> CreateResult:
     """Do what `create` does, with layers that were indexed before in `elsewhere`.
 
-    With `elsewhere` and ``existing_index="allow"``, referrers are not listed at the start: hardly
-    any layer is read for nothing if that fails later. `is_repeated` says that another attempt may
-    have stored the same indexes; those that are listed as referrers are not stored again.
+    With `elsewhere` and ``existing_index="allow"``, referrers are not listed at the start: few
+    layers are read, so little is lost if the registry refuses that later. `is_repeated` says that
+    another attempt may have stored the same indexes; those that are listed as referrers are not
+    stored again.
     """
     if existing_index not in EXISTING_INDEX:
         raise ValueError(

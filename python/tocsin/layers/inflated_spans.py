@@ -139,7 +139,7 @@ class InflatedSpans:
                 found = files.span(span_id)
             if found is None and not self.is_damaged:
                 self.is_damaged = True
-                self._note("is damaged there, so that what is needed of it is fetched")
+                self._note("has damaged spans there, which are fetched")
         return found
 
     def verify(self) -> bool:

@@ -133,7 +133,7 @@ def test_cat_when_a_span_is_damaged_then_only_that_is_fetched_and_noted(fetch, m
     image.change(1_500_000)
     with image.open() as opened:
         assert opened.cat("/usr/bin/app") == FILES["usr/bin/app"]
-        assert any("is damaged there" in note for note in opened.notes)
+        assert any("has damaged spans there" in note for note in opened.notes)
     assert len(image.layer_requests) == 1
 
 
@@ -245,6 +245,6 @@ def test_cat_when_most_of_a_layer_is_not_needed_then_it_is_not_hashed(fetch, mon
     image.change(1_500_000)
     with image.open() as opened:
         opened.extract("/etc/name", image.to)
-        assert not any("is damaged there" in note for note in opened.notes)
+        assert not any("has damaged spans there" in note for note in opened.notes)
     assert image.to.read_bytes() == FILES["etc/name"]
     assert image.layer_requests == []

@@ -305,7 +305,7 @@ class Snapshots:
             if not self._verifying.acquire(blocking=False):
                 raise SnapshotStateError(
                     f"{stub.image.reference}: its layers are not yet verified, and "
-                    f"{_VERIFIED_AT_ONCE} other requests wait for layers already",
+                    f"{_VERIFIED_AT_ONCE} other requests already wait for layers",
                     hint="Pull the image again later.",
                 )
             try:

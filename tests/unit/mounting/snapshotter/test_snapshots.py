@@ -207,7 +207,7 @@ def test_pull_when_many_wait_for_a_lazy_image_then_others_are_answered(container
             for number in range(8)
         ]
         assert all(started.acquire(timeout=30) for _ in waiting)
-        with pytest.raises(SnapshotStateError, match="8 other requests wait") as caught:
+        with pytest.raises(SnapshotStateError, match="8 other requests already wait") as caught:
             containerd.snapshots.prepare(key("extract-9 C14"), above, {})
         assert caught.value.hint == "Pull the image again later."
         assert containerd.snapshots.stat(above).key == above
